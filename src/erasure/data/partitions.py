@@ -215,10 +215,11 @@ def inspect_partitions(
     Errors: a training, forget or retain set that is empty; forget and retain overlapping; forget outside train; held-out samples
     in train, forget or retain. Warnings: other empty partitions, a retain set that is not what remains of train, a class that
     retain no longer has, a training set with a single class or nearly as many classes as samples, classes whose names differ in capitals
-    only, held-out samples whose input is a byte-for-byte copy of a training sample.
+    only, held-out samples whose input is a byte-for-byte copy of a training sample, forgotten prompts that stand in retain with the same
+    answer.
 
     **Cost**: set operations on ids; ``find_duplicates`` hashes each row of train and of the held-out partitions once, a pass
-    over its bytes each.
+    over its bytes each, and those of prompts and answers once more.
 
     Args:
         partitions: Name to ids.
@@ -227,7 +228,7 @@ def inspect_partitions(
         retain: What the retain set is called.
         train: What the training set is called.
         held_out: What the partitions are called that nothing may be trained on.
-        find_duplicates: Also compare held-out inputs with the training inputs.
+        find_duplicates: Also compare held-out inputs with the training inputs, and forgotten answers with retained ones.
 
     Returns:
         Issues, errors first; empty if there is nothing to say.
@@ -248,7 +249,7 @@ def inspect_partitions(
         *_doubtful_classes(partitions, data, train),
     ]
     if find_duplicates:
-        issues += _copies(partitions, data, held_out, train, forget)
+        issues += [*_copies(partitions, data, held_out, train, forget), *_kept_answers(partitions, data, forget, retain)]
     return sorted(issues, key=lambda issue: issue.severity != "error")
 
 
@@ -404,3 +405,16 @@ def _copies(
             detail = f', {of_forgotten} of them of "{forget}"' if of_forgotten else ""
             message = f'{copies} of its {len(partitions[name])} samples are exact copies of inputs in "{train}"{detail}'
             yield PartitionIssue("warning", name, message)
+
+
+def _kept_answers(partitions: Mapping[str, Tensor], data: Dataset, forget: str, retain: str) -> Iterator[PartitionIssue]:
+    if data.task != "generation" or not isinstance(data.x, TensorColumn) or not {forget, retain} <= partitions.keys():
+        return
+    x = TensorColumn(data.x.values[:, :2])  # the prompt with the answer that is learned
+    forgotten, kept = partitions[forget], partitions[retain]
+    suspects = kept[torch.isin(_fingerprints(x, kept), _fingerprints(x, forgotten))]
+    known = set(_digests(x, suspects))
+    copies = sum(each in known for each in _digests(x, forgotten)) if known else 0
+    if copies:
+        message = f'{copies} of its {len(forgotten)} prompts stand in "{retain}" too, with the same answer, which cannot be forgotten then'
+        yield PartitionIssue("warning", forget, message)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from erasure.data.language.vocabularies import BytePairs
+from erasure.data.partitions import inspect_partitions
 from erasure.data.sources.plain_text import PlainText
 from erasure.data.sources.prompts_and_answers import PromptsAndAnswers
 from erasure.errors import DataError, InvalidParameters
@@ -150,3 +151,22 @@ def test_files_of_one_name_are_two_groups_and_no_file_is_read_twice(tmp_path):
     for cls, changes in ((PlainText, {}), (PromptsAndAnswers, COLUMNS)):
         with pytest.raises(InvalidParameters, match=r"text\.txt stands there twice"):
             cls(path=(str(paths[0]), str(paths[0])), **changes)
+
+
+def test_prompts_that_are_forgotten_and_kept_with_the_same_answer_are_told_of(tmp_path):
+    rows = [*ROWS, {**ROWS[0], "answer": "Elsewhere."}, ROWS[0], ROWS[1]]
+    (tmp_path / "twice.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, n = source(tmp_path / "twice.jsonl").load(), len(ROWS)
+
+    def issues(forget):
+        ids = torch.arange(len(rows))
+        forget = torch.tensor(forget)
+        return [
+            str(each)
+            for each in inspect_partitions({"train": ids, "forget": forget, "retain": ids[~torch.isin(ids, forget)]}, data)
+        ]
+
+    (told,) = issues([0, 1, 2])
+    assert told.startswith('warning: partition "forget": 2 of its 3 prompts stand in "retain" too, with the same answer')
+    assert issues([0, n + 1]) == []
+    assert issues([n]) == []
