@@ -122,12 +122,16 @@ def locked(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[No
 
 
 @contextmanager
-def owned(directory: Path) -> Iterator[None]:
+def owned(directory: Path, *, waits: bool = False) -> Iterator[None]:
     """Hold a lock on a directory itself, which the kernel drops when this process ends in whatever way.
 
     Where directories cannot be locked (Windows, some network file systems) nothing is held, and :func:`is_abandoned` says no.
+
+    Args:
+        directory: The directory.
+        waits: Whether to wait while another process or thread holds it; else nothing is held then.
     """
-    descriptor = _lock(directory)
+    descriptor = _lock(directory, waits=waits)
     try:
         yield
     finally:
@@ -156,7 +160,7 @@ def is_abandoned(directory: Path) -> bool:
     return True
 
 
-def _lock(directory: Path) -> int | None:
+def _lock(directory: Path, *, waits: bool = False) -> int | None:
     if sys.platform == "win32":
         return None
     try:
@@ -164,7 +168,7 @@ def _lock(directory: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None

@@ -10,6 +10,7 @@ from small import small_experiment
 import erasure
 from erasure.config import load
 from erasure.experiment.configuration import load_experiment
+from erasure.records.run_folder import RunFolder
 from erasure.stages.tracing import best_epoch
 from erasure.workflows.options import RunOptions
 from erasure.workflows.run import run_experiment
@@ -42,6 +43,16 @@ def test_tracing_does_not_change_the_model(tmp_path):
     without = erasure.run(plain, store=tmp_path / "store")
     with_trace = erasure.run(traced("last"), store=tmp_path / "store")
     assert without.value("accuracy", "forget", "Finetuning") == with_trace.value("accuracy", "forget", "Finetuning")
+
+
+def test_a_run_without_a_trace_leaves_none_of_an_earlier_one(tmp_path):
+    plain = traced("last")
+    del plain["evaluator"]["trace"]
+    options = RunOptions(store=tmp_path / "store", output=tmp_path / "out", report=False)
+    run_experiment(load_experiment(traced("last")), options)
+    run_experiment(load_experiment(plain), options)
+    assert RunFolder.load(tmp_path / "out").trace == ()
+    assert not list((tmp_path / "out").glob("trace.*"))
 
 
 def test_the_lowest_epoch_becomes_the_result(tmp_path):

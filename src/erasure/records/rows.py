@@ -11,14 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from erasure.durable import failure, write_atomically
+from erasure.durable import failure, reported, write_atomically
 from erasure.errors import StoreError
 from erasure.records.csv_cells import PLAIN_NUMBER, csv_cell
 from erasure.records.parquet import parquet_bytes, read_parquet
 from erasure.renamed import formerly, today
 from erasure.types import Indication, Json, ModelRole, Statistic
 
-__all__ = ["FORMER_COLUMNS", "RESULT_FIELDS", "ModelRole", "Row", "Status", "read_rows", "write_rows", "write_trace"]
+__all__ = [
+    "FORMER_COLUMNS",
+    "RESULT_FIELDS",
+    "ModelRole",
+    "Row",
+    "Status",
+    "read_rows",
+    "remove_trace",
+    "write_rows",
+    "write_trace",
+]
 
 Status: TypeAlias = Literal["ok", "failed", "indistinguishable", "no-op", "collapsed", "non-finite", "over-forgotten"]
 
@@ -193,6 +203,17 @@ def write_trace(rows: Iterable[tuple[int, Row]], directory: Path) -> None:
     records = [{"epoch": epoch, **row.record()} for epoch, row in rows]
     write_atomically(Path(directory) / "trace.csv", _csv(records, ("epoch", *RESULT_FIELDS)))
     write_atomically(Path(directory) / "trace.json", _json(records))
+
+
+def remove_trace(directory: Path) -> None:
+    """Remove what :func:`write_trace` wrote for an earlier run, whose models were others.
+
+    Raises:
+        StoreError: If it cannot be removed.
+    """
+    for name in ("trace.csv", "trace.json"):
+        with reported("remove", directory / name, option="--output"):
+            (directory / name).unlink(missing_ok=True)
 
 
 def read_rows(directory: Path) -> list[Row]:

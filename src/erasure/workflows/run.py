@@ -15,7 +15,7 @@ from erasure.analysis.drift import drift_warnings
 from erasure.analysis.overview import Overview, overview_of
 from erasure.analysis.power import LEVEL
 from erasure.data.partitions import PartitionIssue
-from erasure.durable import write_atomically
+from erasure.durable import owned, reported, write_atomically
 from erasure.engine.executors import processes, serial
 from erasure.engine.executors.helpers import helped
 from erasure.engine.preflight import located, prepare
@@ -31,7 +31,7 @@ from erasure.planning.planner import build_plan
 from erasure.records.evidence import write_run_record
 from erasure.records.looks import MAX_LOOKS, Look, count_look
 from erasure.records.output_folder import check_output, holds_other_configuration
-from erasure.records.rows import write_rows, write_trace
+from erasure.records.rows import remove_trace, write_rows, write_trace
 from erasure.records.run_folder import RunFolder
 from erasure.records.stages_file import write_stages
 from erasure.reports.page import PAGE_FILE, write_page
@@ -215,16 +215,19 @@ def _results(
     )
     if output is not None:
         evidence = replace(collect(plan, session, failed, results.rows), level=level)
-        save(results, output)
-        write_samples(plan, session, failed, output)
-        overview = overview_of(RunFolder(results.rows, evidence, jury=results.jury))
-        write_judged(overview, output)
-        write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
-        write_run_record(evidence, output)
-        write_summary(overview, output)
-        (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
-        if listener is not None:
-            report_page(output, listener)
+        with reported("write", output, option="--output"):
+            output.mkdir(parents=True, exist_ok=True)
+        with owned(output, waits=True):  # of two runs into one folder the later one replaces all files of the other
+            save(results, output)
+            write_samples(plan, session, failed, output)
+            overview = overview_of(RunFolder(results.rows, evidence, jury=results.jury))
+            write_judged(overview, output)
+            write_stages({address: stage.name for address, stage in plan.stages.items()}, output)
+            write_run_record(evidence, output)
+            write_summary(overview, output)
+            (output / PAGE_FILE).unlink(missing_ok=True)  # a page of an earlier run would tell another story than the rows
+            if listener is not None:
+                report_page(output, listener)
     return results
 
 
@@ -249,6 +252,8 @@ def save(results: Results, output: Path) -> None:
     write_rows((*results.rows, *results.jury), output)
     if results.trace:
         write_trace(results.trace, output)
+    else:
+        remove_trace(output)
 
 
 def write_judged(overview: Overview, output: Path) -> None:

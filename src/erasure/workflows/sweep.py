@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from erasure.analysis.overview import overview_of
-from erasure.durable import write_atomically
+from erasure.durable import owned, write_atomically
 from erasure.events import Listener, ignore_events
 from erasure.experiment.sweep_section import Sweep
 from erasure.records.output_folder import check_output
@@ -46,16 +46,17 @@ def run_sweep(sweep: Sweep, options: RunOptions, listener: Listener = ignore_eve
         jury=tuple(row for results in found for row in results.jury),
     )
     if options.output is not None:
-        save(together, options.output)
-        record = [
-            {"folder": folder.name if folder else None, "label": point.label, "settings": dict(point.settings)}
-            for point, folder in zip(sweep.points, folders, strict=True)
-        ]
-        write_atomically(options.output / POINTS_FILE, json.dumps(record, indent=1).encode())
-        write_judged(overview_of(RunFolder.load(options.output)), options.output)
-        (options.output / PAGE_FILE).unlink(missing_ok=True)
-        if options.report:
-            report_page(options.output, listener)
+        with owned(options.output, waits=True):
+            save(together, options.output)
+            record = [
+                {"folder": folder.name if folder else None, "label": point.label, "settings": dict(point.settings)}
+                for point, folder in zip(sweep.points, folders, strict=True)
+            ]
+            write_atomically(options.output / POINTS_FILE, json.dumps(record, indent=1).encode())
+            write_judged(overview_of(RunFolder.load(options.output)), options.output)
+            (options.output / PAGE_FILE).unlink(missing_ok=True)
+            if options.report:
+                report_page(options.output, listener)
     return together
 
 
