@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
+import torch
 from annotated_types import MinLen
+from torch import Tensor
 
-from erasure.functional.tokens import WRONG, versions_missing
+from erasure.errors import Diagnostic, InvalidParameters, RequirementNotMet
+from erasure.functional.tokens import LEARNED, WRONG, n_versions, versions_missing
 from erasure.measures.contract import Evaluation, Measure, Value
 from erasure.measures.generation import generated, mean_rouge
 from erasure.measures.requirements import require_defined
-from erasure.measures.truth_ratio import TruthRatio
+from erasure.measures.truth_ratio import TruthRatio, version_losses
 from erasure.training.predictor import ModelInput
 from erasure.types import Partition, PositiveInt, Source, Task
 
@@ -74,6 +77,8 @@ class ModelUtility(Measure):
 
     Args:
         kept: Partitions of what should be kept; TOFU has the retain set, real authors and world facts.
+        divided: Those of them whose probabilities are divided by the sum over the true and the wrong answers, as TOFU does for real authors
+            and world facts; samples without wrong answers are left out there.
         max_new_tokens: Tokens of a generated answer at most.
         n_samples: Answers that are generated for each partition; all by default.
     """
@@ -82,15 +87,22 @@ class ModelUtility(Measure):
         paper="Maini et al., COLM 2024, arXiv:2401.06121",
         code="locuslab/tofu at bdc209e",
         tested="the plain formula (tests/unit/language/test_answer_measures.py)",
-        deviations=("Probabilities of real authors and world facts are not divided by those of the wrong answers.",),
+        deviations=("Which probabilities are divided has to be said (``divided``).",),
     )
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
 
     kept: Annotated[tuple[Partition, ...], MinLen(1)] = ("retain",)
+    divided: tuple[Partition, ...] = field(default=(), metadata={"address": "changed"})
     max_new_tokens: PositiveInt = 64
     n_samples: PositiveInt | None = None
+
+    def check(self) -> None:
+        """What is divided is looked at."""
+        unknown = next((name for name in self.divided if name not in self.kept), None)
+        if unknown is not None:
+            raise InvalidParameters([Diagnostic(f'"{unknown}" is not one of kept', path="ModelUtility.divided")])
 
     def unsupported_reason(self, data: ModelInput) -> str | None:
         """There must be wrong answers."""
@@ -101,11 +113,23 @@ class ModelUtility(Measure):
         require_defined(self, evaluation)
         parts: list[float] = []
         for partition in self.kept:
-            parts.append(float((-evaluation.outputs(partition).tokens.losses).exp().mean()))
+            losses = evaluation.outputs(partition).tokens.losses
+            parts.append(float(_shares(evaluation, partition).mean() if partition in self.divided else (-losses).exp().mean()))
             rouge = RougeL(partition=partition, max_new_tokens=self.max_new_tokens, n_samples=self.n_samples)
             parts.append(rouge.measure(evaluation)[0].value)
             parts.append(TruthRatio(partition=partition).measure(evaluation)[1].value)
         return [Value(value=harmonic_mean(parts))]
+
+
+def _shares(evaluation: Evaluation, partition: str) -> Tensor:
+    r"""Of the samples that have wrong answers, :math:`p / (p + \sum_k p_k)` of mean probabilities per token."""
+    versions = range(WRONG, n_versions(evaluation.x.gather(evaluation.ids(partition)[:1])))
+    wrong = torch.stack([version_losses(evaluation, partition, version) for version in versions])
+    is_asked = ~wrong.isnan().all(0)
+    if not bool(is_asked.any()):
+        raise RequirementNotMet(f'no sample of "{partition}" has wrong answers; name their column in the source')
+    others = (version_losses(evaluation, partition, LEARNED) - wrong).exp().nansum(0)
+    return (1 / (1 + others))[is_asked]
 
 
 def harmonic_mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
-from erasure.errors import RequirementNotMet
+from erasure.errors import InvalidParameters, RequirementNotMet
 from erasure.functional.rouge import rouge_l, rouge_words
 from erasure.functional.tokens import ANSWER, END
 from erasure.measures.answers import AnswerProbability, ExactMemorisation, ExtractionStrength
@@ -187,6 +187,19 @@ def test_utility_is_the_harmonic_mean_and_dies_with_one_of_its_parts(given):
     ]
     assert value(given, ModelUtility(max_new_tokens=6)) == pytest.approx(3 / sum(1 / part for part in parts))
     assert harmonic_mean([0.5, 0.0, 1.0]) == 0.0
+
+
+def test_utility_may_divide_probabilities_by_those_of_the_wrong_answers(given):
+    shares = []
+    for i in given.partitions["test"].tolist():
+        true, *wrong = (math.exp(-np.mean(plain_losses(given, "fair", i, version))) for version in (0, 4, 5))
+        shares.append(true / (true + sum(wrong)))
+    parts = [value(given, RougeL(partition="test")), value(given, TruthRatio(partition="test"), name="truth known")]
+    found = value(given, ModelUtility(kept=("test",), divided=("test",)))
+    assert found == pytest.approx(harmonic_mean([np.mean(shares), *parts]), rel=1e-5)
+    assert found != pytest.approx(value(given, ModelUtility(kept=("test",))), rel=1e-3)
+    with pytest.raises(InvalidParameters, match='"test" is not one of kept'):
+        ModelUtility(divided=("test",))
 
 
 def test_all_measures_of_tokens_cost_one_pass(given):
