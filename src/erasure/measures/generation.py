@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from erasure.errors import PartitionError, RequirementNotMet
+from erasure.functional.counts import are_among
 from erasure.functional.rouge import rouge_l, rouge_words
 from erasure.functional.tokens import END, exchange_rows, without_padding
 from erasure.measures.contract import Evaluation
@@ -110,15 +111,24 @@ def generated(
     return found
 
 
-def examples_of(evaluation: Evaluation, partition: str, n_samples: int) -> list[int]:
+def examples_of(evaluation: Evaluation, partition: str, n_samples: int, *, asked: str = "") -> list[int]:
     """Tokens of the first exchanges of a partition by id, each prompt with its answer and end, one after the other.
+
+    Args:
+        evaluation: The data.
+        partition: Where they are from.
+        n_samples: How many.
+        asked: Partition whose prompts they stand before; none of its samples is among them, or the answer would stand before the question.
 
     Raises:
         PartitionError: If the partition has fewer.
     """
     ids = evaluation.ids(partition).sort().values
+    if asked:
+        ids = ids[~are_among(ids, evaluation.ids(asked))]
     if len(ids) < n_samples:
-        raise PartitionError(f'the partition "{partition}" has {len(ids)} samples, {n_samples} examples are asked for')
+        kind = f' that are not in "{asked}"' if asked else ""
+        raise PartitionError(f'the partition "{partition}" has {len(ids)} samples{kind}, {n_samples} examples are asked for')
     found: list[int] = []
     for prompt, answer, _ in without_padding(evaluation.x.gather(ids[:n_samples])):
         found += [*prompt, *answer]

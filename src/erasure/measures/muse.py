@@ -69,7 +69,8 @@ class KnowMem(Measure):
 
     Args:
         partition: Where it is measured.
-        examples: Partition whose first exchanges by id are the solved examples.
+        examples: Partition whose first exchanges by id are the solved examples; those that are in ``partition`` as well are passed over,
+            unless it is the same one.
         n_examples: How many; with 0 there are none and the partition is not looked at.
         n_tokens: Tokens of an answer at most.
         n_samples: Only the first samples by their id, this many; all by default.
@@ -81,6 +82,7 @@ class KnowMem(Measure):
         tested=_TESTED,
         deviations=("Examples are joined as tokens, each with the token that ends its answer; MUSE joins texts by empty lines.",),
     )
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
@@ -98,7 +100,9 @@ class KnowMem(Measure):
     def measure(self, evaluation: Evaluation) -> Sequence[Value]:
         """The mean."""
         require_defined(self, evaluation)
-        before = examples_of(evaluation, self.examples, self.n_examples) if self.n_examples else ()
+        # Of its own samples those that are examples are left out; of another partition, those that are asked.
+        asked = "" if self.examples == self.partition else self.partition
+        before = examples_of(evaluation, self.examples, self.n_examples, asked=asked) if self.n_examples else ()
         answers = generated(
             evaluation,
             self.partition,

@@ -10,12 +10,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tiny_llama import data, llama
 
-from erasure.errors import RequirementNotMet
+from erasure.errors import PartitionError, RequirementNotMet
 from erasure.functional.rounding import rounded, with_rounded_weights
 from erasure.functional.tokens import ANSWER, END
 from erasure.measures.attacks.model_membership import GradientMembership, ReferenceMembership
 from erasure.measures.attacks.prompt_attack import PromptAttack
 from erasure.measures.attacks.rounded_weights import RoundedWeights
+from erasure.measures.generation import examples_of
 from erasure.measures.multiple_choice import MultipleChoice
 from erasure.measures.relearning_curve import RelearningCurve
 from erasure.testing.evaluations import language_bench
@@ -68,6 +69,14 @@ def test_examples_change_nothing_for_a_model_that_looks_one_token_back(given):
     found = values(given, PromptAttack(asking=("examples",), n_examples=3))
     wanted = np.mean([known(plain(given, "fair", i)) for i in given.partitions["forget"].tolist()], axis=0)
     assert list(found.values()) == pytest.approx(wanted.tolist(), rel=1e-5)
+
+
+def test_no_answer_stands_among_the_examples_before_its_own_question(given):
+    with pytest.raises(PartitionError, match='"forget" has 0 samples that are not in "forget", 2 examples'):
+        values(given, PromptAttack(asking=("examples",), examples="forget"))
+    evaluation = given.evaluation(PromptAttack(asking=("examples",)), "fair")
+    assert examples_of(evaluation, "train", 9, asked="forget") == examples_of(evaluation, "retain", 9)
+    assert examples_of(evaluation, "train", 9) != examples_of(evaluation, "retain", 9)
 
 
 def test_weights_are_rounded_to_the_nearest_step_of_each_row_or_group():

@@ -71,6 +71,9 @@ def test_solved_examples_stand_before_each_question_and_are_not_asked_themselves
     value(given, KnowMem(partition="retain", n_examples=3), "watching")
     assert given.models["watching"].asked == [examples + given.x[i, 0, :3].tolist() for i in retain[3:]]
     given.models["watching"].asked.clear()
+    value(given, KnowMem(examples="train", n_examples=3), "watching")  # which has the forget set in it
+    assert given.models["watching"].asked == [examples + given.x[i, 0, :3].tolist() for i in forget]
+    given.models["watching"].asked.clear()
     value(given, KnowMem(n_examples=0), "watching")
     assert given.models["watching"].asked == [given.x[i, 0, :3].tolist() for i in forget]
 

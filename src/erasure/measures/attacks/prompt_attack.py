@@ -39,7 +39,7 @@ class PromptAttack(Measure):
         partition: The forgotten samples.
         asking: The ways to ask.
         known: What is read from the answers.
-        examples: Partition whose first exchanges by id are the examples.
+        examples: Partition whose first exchanges by id are the examples; those that are in ``partition`` as well are passed over.
         n_examples: How many.
     """
 
@@ -47,6 +47,7 @@ class PromptAttack(Measure):
         paper="Lynch et al., 2024, arXiv:2402.16835 (other prompts); Maini et al., COLM 2024, arXiv:2401.06121 (paraphrased questions)",
         tested="counting by hand (tests/unit/language/test_attacks_on_answers.py)",
     )
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool | None] = True
     value_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     defined_for: ClassVar[frozenset[Task]] = frozenset({"generation"})
@@ -92,7 +93,7 @@ class PromptAttack(Measure):
         return x[is_asked]
 
     def _with_examples(self, evaluation: Evaluation, ids: Tensor) -> Tensor:
-        before = examples_of(evaluation, self.examples, self.n_examples)
+        before = examples_of(evaluation, self.examples, self.n_examples, asked=self.partition)
         known = without_padding(evaluation.x.gather(ids))
         x = exchange_rows([([*before, *prompt], answer) for prompt, answer, _ in known], ids.device)
         # An answer keeps the token that ends it.
