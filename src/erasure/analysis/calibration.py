@@ -70,6 +70,7 @@ class Calibration:
         planted: What was found of models of which more is known than that they are retrained, where one of them plays one more.
         missed: What is found of each value; empty if the design can accuse nobody.
         notices: What a reader must know of the golds.
+        is_shared: Whether originals share their golds.
     """
 
     n_originals: int
@@ -84,6 +85,7 @@ class Calibration:
     planted: Mapping[Finding, int] = field(default_factory=dict)
     missed: Sequence[Missed] = ()
     notices: Sequence[str] = ()
+    is_shared: bool = False
 
     @property
     def accused(self) -> float:
@@ -182,6 +184,7 @@ def calibrate(
         of_planted,
         missed,
         notices,
+        n_seats > 1,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from erasure.intervals import student_quantile
 
@@ -13,6 +14,7 @@ __all__ = ["CERTAINTY", "Limits", "chance_within", "limits", "originals_within",
 CERTAINTY = 0.95
 """Level of each limit that a method is called indistinguishable by."""
 _STEPS = 400
+_SHARED_STEPS = 40
 _MIN_ORIGINALS, _MAX_ORIGINALS = 3, 100
 
 
@@ -91,33 +93,51 @@ def _half_width(n: int, spread: float, common: float, degrees: int, level: float
     return student_quantile(1 / ((own / total) ** 2 / (n - 1) + (common**2 / total) ** 2 / degrees), level) * math.sqrt(total)
 
 
-def chance_within(spread: float, n: int, margin: float, *, n_golds: int, level: float = CERTAINTY) -> float:
+def chance_within(
+    spread: float, n: int, margin: float, *, n_golds: int, is_shared: bool = False, level: float = CERTAINTY
+) -> float:
     """How often both limits of a retrained model are within a margin, if golds are normally distributed.
 
     Args:
         spread: Standard deviation of a gold.
         n: Originals, at least 2.
         margin: The margin.
-        n_golds: Golds that each original has beside it.
+        n_golds: Golds that each original has beside it, at least 2 where they are shared.
+        is_shared: Whether all originals have the same golds.
         level: Of each limit.
 
     Example:
         >>> [round(chance_within(spread, 5, 0.2, n_golds=4), 2) for spread in (0.08, 0.13, 0.28)]
         [0.98, 0.64, 0.06]
+        >>> [round(chance_within(0.13, n, 0.2, n_golds=4, is_shared=True), 1) for n in (5, 20)]
+        [0.3, 0.6]
     """
     import numpy as np
     from scipy.special import gammaincinv, ndtr
 
-    deviation = spread * math.sqrt((1 + 1 / n_golds) / n)
-    if not deviation:
+    if not spread:
         return 1.0
-    levels = (np.arange(_STEPS) + 0.5) / _STEPS
-    estimated = deviation * np.sqrt(2 * gammaincinv((n - 1) / 2, levels) / (n - 1))
-    room = np.maximum(margin - student_quantile(n - 1, level) * estimated, 0)
+
+    def estimated(variance: float, degrees: int, steps: int) -> Any:
+        levels = (np.arange(steps) + 0.5) / steps
+        return variance * 2 * gammaincinv(degrees / 2, levels) / degrees
+
+    if is_shared:
+        deviation = spread * math.sqrt(1 / n + 1 / n_golds)
+        own = estimated(spread**2 / n, n - 1, _SHARED_STEPS)[:, None]
+        common = estimated(spread**2 / n_golds, n_golds - 1, _SHARED_STEPS)
+        degrees = (own + common) ** 2 / (own**2 / (n - 1) + common**2 / (n_golds - 1))
+        distinct, which = np.unique(np.round(degrees, 1), return_inverse=True)
+        quantiles = np.array([student_quantile(each, level) for each in distinct.tolist()])
+        half = quantiles[which.reshape(degrees.shape)] * np.sqrt(own + common)
+    else:
+        deviation = spread * math.sqrt((1 + 1 / n_golds) / n)
+        half = student_quantile(n - 1, level) * np.sqrt(estimated(deviation**2, n - 1, _STEPS))
+    room = np.maximum(margin - half, 0)
     return float((2 * ndtr(room / deviation) - 1).mean())
 
 
-def originals_within(spread: float, margin: float, *, n_golds: int, chance: float = 0.8) -> int | None:
+def originals_within(spread: float, margin: float, *, n_golds: int, is_shared: bool = False, chance: float = 0.8) -> int | None:
     """The fewest originals whose limits are within a margin as often as asked; None if a hundred are too few.
 
     Example:
@@ -125,7 +145,7 @@ def originals_within(spread: float, margin: float, *, n_golds: int, chance: floa
         17
     """
     numbers = range(_MIN_ORIGINALS, _MAX_ORIGINALS + 1)
-    return next((n for n in numbers if chance_within(spread, n, margin, n_golds=n_golds) >= chance), None)
+    return next((n for n in numbers if chance_within(spread, n, margin, n_golds=n_golds, is_shared=is_shared) >= chance), None)
 
 
 def telling_rate(difference: float) -> float:

@@ -104,9 +104,9 @@ def _bounded(found: Calibration) -> list[str]:
     from erasure.analysis.findings import MEMORY_MARGIN
 
     spreads = [each.gold_sd for each in found.missed if each.column.statistic == "memory"]
-    if not spreads:
+    if not spreads or (found.is_shared and found.n_golds < 2):
         return []
-    n = originals_within(max(spreads), MEMORY_MARGIN, n_golds=found.n_golds, chance=_FOUND)
+    n = originals_within(max(spreads), MEMORY_MARGIN, n_golds=found.n_golds, is_shared=found.is_shared, chance=_FOUND)
     takes = f"about {n} originals" if n is not None else "more than a hundred originals"
     return [
         f"Memory left of retrained models spreads by {max(spreads):.2f} of the original's: to bound it within {MEMORY_MARGIN:g} in "

@@ -11,6 +11,7 @@ from report_rows import statistic_of
 from scipy import stats
 
 from erasure.analysis import families
+from erasure.analysis.equivalence import chance_within, limits, originals_within
 from erasure.analysis.findings import Finding
 from erasure.analysis.gaps import RolePartitions
 from erasure.analysis.indistinguishable import Ruler, memory_of
@@ -539,6 +540,21 @@ def test_limits_beside_shared_golds_are_welchs():
     # More originals beside the same golds do not take the golds' share of the error away.
     assert memory.half_width(memory.n) == pytest.approx(memory.high - memory.mean)
     assert memory.half_width(10**6) > 0.05 / math.sqrt(4) / 2
+
+
+def test_the_chance_of_limits_within_a_margin_is_that_of_drawn_reports():
+    generator = np.random.default_rng(9)
+    for n, n_golds in ((5, 4), (20, 4), (5, 9)):
+        within = 0
+        for _ in range(1000):
+            golds = 0.1 * generator.normal(size=n_golds)
+            apart = 0.1 * generator.normal(size=n) - golds.mean()
+            common = golds.std(ddof=1) / math.sqrt(n_golds)
+            within += limits(apart.tolist(), common=common, degrees=n_golds - 1).is_within(0.15)
+        expected = chance_within(0.1, n, 0.15, n_golds=n_golds, is_shared=True)
+        assert within / 1000 == pytest.approx(expected, abs=0.05)
+    # However many originals there are, the golds that they share remain.
+    assert originals_within(0.28, 0.2, n_golds=4, is_shared=True) is None
 
 
 def test_limits_beside_shared_golds_hold_the_truth_as_often_as_they_say():
