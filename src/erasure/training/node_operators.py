@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,6 @@ def _called(what: str, layer: int, number: int) -> str:
     return f"{what}_{layer}_{number}" if number else f"{what}_{layer}"
 
 
-@runtime_checkable
 class LayeredNetwork(Protocol):
     """A graph network whose vectors after each layer can be seen, and changed by operators."""
 

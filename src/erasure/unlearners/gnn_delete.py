@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from erasure.training.calls import Criterion, Optimizer
 from erasure.training.graph_requests import RequestedGraph, within_hops
 from erasure.training.graphs import NodeBatch
 from erasure.training.links import LinkColumn, request_of
-from erasure.training.node_operators import LayeredNetwork
+from erasure.training.node_operators import LayeredNetwork, NodeOperators
 from erasure.types import Fraction, NonNegativeInt, PartitionRole, Source, Task
 from erasure.unlearners.contract import Unlearner, UnlearningContext
 from erasure.unlearners.search import Range, SearchSpace
@@ -165,8 +165,9 @@ class GNNDelete(Unlearner):
 
 def _layered(model: nn.Module) -> LayeredNetwork:
     for module in model.modules():
-        if isinstance(module, LayeredNetwork):
-            return module
+        # A check of the protocol itself would not see submodules from Python 3.12 on.
+        if isinstance(getattr(module, "operators", None), NodeOperators) and hasattr(module, "layers"):
+            return cast(LayeredNetwork, module)
     raise RequirementNotMet(
         f"GNNDelete puts operators between the layers of a graph network, and {type(model).__name__} does not show its layers; take a GNN"
     )
