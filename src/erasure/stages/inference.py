@@ -17,7 +17,7 @@ from erasure.stages.side_by_side import made_side_by_side
 from erasure.stages.stage import Stage, run_stage, short
 from erasure.store import Writer
 from erasure.store.addresses import address
-from erasure.training.devices import give_back
+from erasure.training.devices import give_back_holes
 from erasure.types import Json
 
 __all__ = ["RunModel", "forward", "outputs_address", "outputs_of"]
@@ -58,8 +58,9 @@ class RunModel(Stage):
         if self.block_size is not None:
             writer.save_tensors("outputs", self._of_block(session))
         else:
-            give_back()  # what models before left: their passes leave holes that grow from one to the next
-            outputs = forward(session, session.model(self.data, self.model), self.data, self.partition)
+            model = session.model(self.data, self.model)
+            give_back_holes(model.parameters())
+            outputs = forward(session, model, self.data, self.partition)
             writer.save_tensors("outputs", _tensors(outputs))
 
     @property

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -144,6 +144,9 @@ _LARGEST_KEPT_MIB = 64
 _in_force = {_TRIM_THRESHOLD: 64 << 20, _MMAP_THRESHOLD: 32 << 20}
 """What holds in this process now; at first what glibc comes to by itself once it has freed large blocks."""
 
+_LARGE = 16 << 20
+"""Bytes of weights from which on a network is a large one."""
+
 APART = 2**18
 """Bytes from which on a tensor has memory of its own in :func:`mapped_apart`."""
 
@@ -190,6 +193,15 @@ def give_back() -> None:
     libc = _c_library()
     if libc is not None:
         libc.malloc_trim(0)
+
+
+def give_back_holes(weights: Iterable[torch.Tensor]) -> None:
+    """Hand freed memory to the kernel between two passes of a network, if it is a large one: the holes are then as large as its layers.
+
+    The next pass of a small one fits into what the last one freed, and would have to wait until the kernel has cleared it again.
+    """
+    if sum(weight.nbytes for weight in weights) >= _LARGE:
+        give_back()
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from erasure.errors import DataError, ErasureError, RequirementNotMet
-from erasure.training.devices import give_back, mapped_apart
+from erasure.training.devices import give_back_holes, mapped_apart
 from erasure.training.forward import logits_of
 from erasure.training.graphs import NodeBatch
 from erasure.training.links import LinkBatch
@@ -34,9 +34,6 @@ Method = Literal["auto", "vmap", "loop"]
 
 _APART = 4 << 20
 """Bytes from which on what is made in passing has memory of its own: it comes and goes with each layer."""
-
-_LARGE = 16 << 20
-"""Bytes of parameters from which on each batch begins with what the last one freed given back: the holes are as large as layers."""
 
 
 class Engine:
@@ -73,7 +70,6 @@ class Engine:
         self._compared = 0
         self._reached = False
         self._scratch = Scratch()
-        self._is_large = sum(parameter.nbytes for parameter in parameters.values()) >= _LARGE
         self._vmap_verified: dict[tuple[frozenset[str], int], bool] = {}
 
     @cached_property
@@ -90,8 +86,7 @@ class Engine:
         if self._nodes is not None and isinstance(x, NodeBatch | LinkBatch) and (found := self._nodes.of(x, y)) is not None:
             self._add(found)
             return
-        if self._is_large:
-            give_back()
+        give_back_holes(self.parameters.values())
         with mapped_apart(_APART):
             self._add_whole(x, y, n)
 
