@@ -33,6 +33,8 @@ Reference: TypeAlias = Literal["original", "gold"]
 Sharing: TypeAlias = Callable[[nn.Module, Mapping[str, Any], Callable[[], Json]], Json]
 """What was found for a model and a description, computed if nobody has yet."""
 
+_MAX_NUMBERS = 2**22
+"""Numbers of a batch's inputs, at most: a network keeps several times as many between its layers."""
 _MAX_ANSWERS = 32
 """Answers in one batch of a pass: their logits over a whole vocabulary are large."""
 
@@ -333,7 +335,7 @@ def forward_pass(
     """One pass of a model in eval mode over the samples ``ids``; everything comes back on the CPU, in their order.
 
     Prompts and answers go through the model in the order of their lengths, so that batches have little padding. Nodes of a graph go
-    through it at once: each batch of them would read the whole graph.
+    through it at once: each batch of them would read the whole graph. Of large pictures fewer go through it at a time.
     """
     modes, twins = {module: module.training for module in model.modules()}, twins_of(model)
     model.eval()
@@ -344,6 +346,8 @@ def forward_pass(
         order = (x.gather(ids)[:, 1] != PADDING).sum(1).argsort(stable=True).to(ids.device)
     if reads_whole_graph(x):
         batch_size = max(batch_size, len(ids))
+    elif len(ids) and isinstance(first := x.gather(ids[:1]), Tensor):
+        batch_size = min(batch_size, max(1, _MAX_NUMBERS // max(1, first.numel())))
     for batch in Batches(x, y, ids if order is None else ids[order], batch_size):
         with inputs_kept(model), replaced(twins):
             output = model(batch.x)
